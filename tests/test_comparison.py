@@ -35,6 +35,27 @@ def nine(compact):
     return systems(backbone=compact)
 
 
+@pytest.mark.parametrize(
+    ("width", "rank", "least", "most"),
+    [(None, 2, 0.35, 0.65), (16, 1, 0.02, 0.2), (32, 2, 0.0, 0.1)],
+    ids=["the comparison's", "16", "32"],
+)
+def test_before_training_narrow_routers_of_smore_are_near_collapse_and_wide_ones_are_not(width, rank, least, most):
+    """The share of routers in which one first expert is that of 90 % of the tokens, see campaigns/compact.yaml."""
+    from moe_analysis.training.recorders.routing import record_gates
+
+    config = systems()["S'MoRE"] if width is None else protocol(routing_width=width)["S'MoRE"]
+    config.r = rank
+    rows = ma.load_suite("embedded", split="test").groupby("dataset").head(6).reset_index(drop=True)
+    collapsed = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model, tokenizer = ma.load_backbone("compact")
+        gates, _ = record_gates(peft.get_peft_model(model, config), tokenizer, rows)
+        collapsed += [(one == one.max(1, keepdims=True)).mean(0).max() > 0.9 for one in gates.values()]
+    assert least <= sum(collapsed) / len(collapsed) <= most
+
+
 def trainable(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 

@@ -192,7 +192,7 @@ def _(case: Case) -> None:
             best = min(line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line)
             assert trainer.evaluate()["eval_loss"] == best
             found.append([parameter.detach().clone() for parameter in own.parameters() if parameter.requires_grad])
-        assert all(map(torch.equal, *found))
+        assert all(map(torch.equal, *found))  # the very same operations on the same shapes
 
 
 @situation("a custom loop, and accelerate with accumulation and bfloat16")

@@ -113,12 +113,12 @@ def measure_steps(
         raise ValueError(
             f"{long.name} and {short.name} were tested on different tasks or rows; pass tables of one suite and as many rows"
         )
-    before = replace(TunedSystems(**systems_of(only(short, names))), tasks=judged.tasks)
+    before = replace(TunedSystems(**systems_of(short.only(names))), tasks=judged.tasks)
     return SystemSteps(
         before,
         replace(TunedSystems(**systems_of(long)), tasks=judged.tasks),
         steps,
-        sample=f"{only(short, names).sample}; and {long.sample}",
+        sample=f"{short.sample_for(names)}; and {long.sample}",
         stored=f"{short.name} and {long.name}",
     )
 
@@ -129,12 +129,6 @@ def shown(name: str, longer: set[str]) -> bool:
     ['LoRA', "S'MoRE", "S'MoRE, width 32"]
     """
     return name in longer or name.partition(",")[0] in longer
-
-
-def only(found: Stored, methods: list[str]) -> Stored:
-    """What a table holds of some systems."""
-    configs = {method: config for method, config in found.configs.items() if method in methods}
-    return replace(found, scores=found.scores[found.scores["method"].isin(methods)], configs=configs)
 
 
 def tested(found: Stored) -> set[tuple[Any, ...]]:

@@ -83,10 +83,14 @@ class Stored:
         """What was measured, in words, and what was left out."""
         return "; ".join([sample_of(self.scores, self.configs, self.suite), *self.left_out])
 
+    def only(self, methods: Collection[str]) -> Stored:
+        """The same with the final runs of these methods alone."""
+        configs = {method: config for method, config in self.configs.items() if method in methods}
+        return replace(self, scores=self.scores[self.scores["method"].isin(methods)], configs=configs)
+
     def sample_for(self, methods: Collection[str]) -> str:
         """`sample` of a figure that shows only these methods."""
-        configs = {method: config for method, config in self.configs.items() if method in methods}
-        return replace(self, scores=self.scores[self.scores["method"].isin(methods)], configs=configs).sample
+        return self.only(methods).sample
 
 
 def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None) -> Stored:
