@@ -46,7 +46,7 @@ def test_before_training_narrow_routers_of_smore_are_near_collapse_and_wide_ones
 
     config = systems()["S'MoRE"] if width is None else protocol(routing_width=width)["S'MoRE"]
     config.r = rank
-    rows = ma.load_suite("embedded", split="test").groupby("dataset").head(6).reset_index(drop=True)
+    rows = ma.load_suite("embedded", split="test").groupby("dataset").head(2).reset_index(drop=True)
     collapsed = []
     for seed in range(4):
         torch.manual_seed(seed)

@@ -156,6 +156,7 @@ def quantile(share: float, degrees: int) -> float:
     return float(t.ppf(share, degrees))
 
 
+@lru_cache(maxsize=1024)
 def shift(confidence: float, degrees: int) -> float:
     """How many standard errors a true mean must lie above zero for its t interval to do so in 80 of 100 draws."""
     from scipy.optimize import brentq

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -116,10 +117,16 @@ def data_given(campaign: str) -> str:
     >>> data_given("campaigns/compact.yaml"), data_given("campaigns/smollm2_multitask.yaml")
     ('', 'MOE_ANALYSIS_DATA=path/to/folder ')
     """
-    sections = yaml.safe_load((shipped("campaigns") / Path(campaign).name).read_text("utf-8"))
+    text = (shipped("campaigns") / Path(campaign).name).read_text("utf-8")
+    return f"{DATA_VARIABLE}=path/to/folder " if suites_of(text) - set(BUILT_IN) else ""
+
+
+@lru_cache
+def suites_of(campaign: str) -> frozenset[str]:
+    """The suites that the text of a campaign names; a page asks for the same few campaigns a dozen times."""
+    sections = yaml.safe_load(campaign)
     changes = sections["final"].get("changes") or {}
-    suites = {sections["base"].get("suite", BUILT_IN[0]), *(changes.get("transfer_suites") or ())}
-    return f"{DATA_VARIABLE}=path/to/folder " if suites - set(BUILT_IN) else ""
+    return frozenset({sections["base"].get("suite", BUILT_IN[0]), *(changes.get("transfer_suites") or ())})
 
 
 def measured_of(entry: Entry) -> str:
