@@ -23,7 +23,7 @@ settings.register_profile("explore", settings.default)
 settings.register_profile("same", derandomize=True, deadline=None)  # tests do not time things
 settings.load_profile("same")
 
-pytest_plugins = ["tests.tiny_runs"]
+pytest_plugins = ["tests.tiny_runs", "tests.jupyterlab"]
 TESTS = Path(__file__).parent
 # files that take longest, longest first: one that began last would leave the other workers idle
 LONG = (

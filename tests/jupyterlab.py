@@ -1,4 +1,4 @@
-"""A JupyterLab for tests: its notebooks, their one kernel, and the server. Ask for it with `pytest_plugins`."""
+"""A JupyterLab for tests: its notebooks, their one kernel, and the server."""
 
 from __future__ import annotations
 

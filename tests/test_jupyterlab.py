@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.browser import EXECUTABLE, FLAGS, NO_WEBGL
 from tests.jupyterlab import LOOKED, NOTEBOOK, PLOTS, STARTS, STEPS, TEXTS, THREE, TRAINING, Lab
 
-pytest_plugins = ["tests.browser", "tests.jupyterlab"]
+pytest_plugins = ["tests.browser"]
 
 RUNS = 180  # seconds that a notebook may take on shared cores
 PROMPTS = (
@@ -67,9 +66,87 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
     assert not [url for url in tab.asked if not url.startswith((lab.url, "data:", "blob:"))]
 
 
+# the area of the plot in the window, and the points in its left half
+LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxis } = plot._fullLayout;
+                  const { x, y, width, height } = plot.querySelector('.nsewdrag').getBoundingClientRect();
+                  const places = [...plot._fullData[0].x].map(value => xaxis.l2p(value));
+                  return { x, y, width, height, inside: places.flatMap((one, row) => one < width / 2 ? [row] : []) }; }"""
+
+
+def test_a_lasso_needs_no_webgl_and_a_scene_without_it_says_so(lab, tab):
+    """A canvas that gives nobody WebGL; JupyterLab in a browser without it takes twice as long."""
+    page = tab.page
+    page.add_init_script(
+        """const given = HTMLCanvasElement.prototype.getContext;
+           HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+               return kind.includes("webgl") ? null : given.call(this, kind, ...rest); };"""
+    )
+    page.goto(lab.page(PLOTS, alone=True))
+    run_all(page)
+    lasso_the_left_half(page)
+    page.get_by_text("WebGL is not supported by your browser").first.wait_for()
+
+
+def lasso_the_left_half(page: Any) -> None:
+    """Draw around what lies in the left half of the map, and find the table that lists it."""
+    area = page.locator(".js-plotly-plot .nsewdrag").first
+    area.wait_for()
+    page.wait_for_function(
+        "width => document.querySelector('.nsewdrag').getBoundingClientRect().right <= width",
+        arg=page.viewport_size["width"],
+    )
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length")
+    area.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # a plot that is still being laid out moves below the mouse
+    place = page.evaluate(LEFT)
+    left, middle = place["x"] + 1, place["x"] + place["width"] / 2
+    top, bottom = place["y"] + 1, place["y"] + place["height"] - 1
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((middle, top), (middle, bottom), (left, bottom), (left, top)):
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot")).first
+    inside = place["inside"]
+    assert 0 < len(inside) < len(TEXTS)
+    output.get_by_text(f"{len(inside)} of {len(TEXTS)} prompts selected.").wait_for()
+    rows = output.locator("table tr")
+    rows.nth(len(inside)).wait_for()
+    assert [row.split("\t")[0] for row in rows.all_inner_texts()[1:]] == [TEXTS[row] for row in inside]
+    assert errors(page) == []
+
+
+def test_a_run_shows_how_it_goes_while_it_trains(lab, tab):
+    page = tab.page
+    page.goto(lab.page(TRAINING, alone=True))
+    run_all(page, wait=False)
+    card = page.locator(".moe-live")
+    card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
+    card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
+    begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
+    lies_inside_on_both(page)
+    (lab.folder / LOOKED).touch()
+    card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
+    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
+    assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
+    lies_inside_on_both(page)
+
+
+def lies_inside_on_both(page: Any) -> None:
+    """The card of a run fits into the window of a phone and into that of a desktop, which the page has afterwards."""
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            """width => { const box = document.querySelector('.moe-live')?.getBoundingClientRect();
+                          return window.innerWidth === width && box?.left >= 0 && box.width > 0 && box.width <= width; }
+            """,
+            arg=width,
+        )
+
+
 @pytest.fixture(scope="module")
 def opened(lab: Lab, chromium: Any) -> Iterator[Any]:
-    """The page of the three, which takes long to load."""
+    """The page of the three, which takes long to load. Its scene is drawn as long as it is open, so its tests come last."""
     context = chromium.new_context()
     context.set_default_timeout(1000 * STARTS)
     page = context.new_page()
@@ -159,80 +236,5 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(ran):
     assert page.evaluate(SCENE)[0] != start and errors(page) == []  # a new drawing would look from the start again
 
 
-# the area of the plot in the window, and the points in its left half
-LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxis } = plot._fullLayout;
-                  const { x, y, width, height } = plot.querySelector('.nsewdrag').getBoundingClientRect();
-                  const places = [...plot._fullData[0].x].map(value => xaxis.l2p(value));
-                  return { x, y, width, height, inside: places.flatMap((one, row) => one < width / 2 ? [row] : []) }; }"""
-
-
 def test_a_lasso_lists_the_prompts_that_it_encloses(ran):
     lasso_the_left_half(ran)
-
-
-def test_a_lasso_needs_no_webgl_and_a_scene_without_it_says_so(lab, chromium):
-    browser = chromium.browser_type.launch(executable_path=EXECUTABLE, args=[*FLAGS, *NO_WEBGL])
-    page = browser.new_page()
-    page.set_default_timeout(60_000)
-    page.goto(lab.page(PLOTS, alone=True))
-    run_all(page)
-    lasso_the_left_half(page)
-    page.get_by_text("WebGL is not supported by your browser").first.wait_for()
-    browser.close()
-
-
-def lasso_the_left_half(page: Any) -> None:
-    """Draw around what lies in the left half of the map, and find the table that lists it."""
-    area = page.locator(".js-plotly-plot .nsewdrag").first
-    area.wait_for()
-    page.wait_for_function(
-        "width => document.querySelector('.nsewdrag').getBoundingClientRect().right <= width",
-        arg=page.viewport_size["width"],
-    )
-    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length")
-    area.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)  # a plot that is still being laid out moves below the mouse
-    place = page.evaluate(LEFT)
-    left, middle = place["x"] + 1, place["x"] + place["width"] / 2
-    top, bottom = place["y"] + 1, place["y"] + place["height"] - 1
-    page.mouse.move(left, top)
-    page.mouse.down()
-    for corner in ((middle, top), (middle, bottom), (left, bottom), (left, top)):
-        page.mouse.move(*corner, steps=4)
-    page.mouse.up()
-    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot")).first
-    inside = place["inside"]
-    assert 0 < len(inside) < len(TEXTS)
-    output.get_by_text(f"{len(inside)} of {len(TEXTS)} prompts selected.").wait_for()
-    rows = output.locator("table tr")
-    rows.nth(len(inside)).wait_for()
-    assert [row.split("\t")[0] for row in rows.all_inner_texts()[1:]] == [TEXTS[row] for row in inside]
-    assert errors(page) == []
-
-
-def test_a_run_shows_how_it_goes_while_it_trains(lab, tab):
-    page = tab.page
-    page.goto(lab.page(TRAINING, alone=True))
-    run_all(page, wait=False)
-    card = page.locator(".moe-live")
-    card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
-    card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
-    begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
-    lies_inside_on_both(page)
-    (lab.folder / LOOKED).touch()
-    card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
-    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
-    assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
-    lies_inside_on_both(page)
-
-
-def lies_inside_on_both(page: Any) -> None:
-    """The card of a run fits into the window of a phone and into that of a desktop, which the page has afterwards."""
-    for width in (390, 1280):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(
-            """width => { const box = document.querySelector('.moe-live')?.getBoundingClientRect();
-                          return window.innerWidth === width && box?.left >= 0 && box.width > 0 && box.width <= width; }
-            """,
-            arg=width,
-        )

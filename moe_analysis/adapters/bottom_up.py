@@ -91,9 +91,9 @@ class NodeGate(nn.Module):
 
 def distinct_best(scores: Float[Tensor, "*tokens child expert"]) -> Int[Tensor, "*tokens child"]:
     """Sibling after sibling, each the best expert that none before it took; f ≤ s."""
-    left, ids = scores.clone(), []
+    left, ids = scores, []
     for sibling in range(scores.shape[-2]):
         best = left[..., sibling, :].argmax(-1, keepdim=True)  # (…, 1)
-        left.scatter_(-1, best.unsqueeze(-2).expand(*left.shape[:-1], 1), -torch.inf)
+        left = left.scatter(-1, best.unsqueeze(-2).expand(*left.shape[:-1], 1), -torch.inf)
         ids.append(best)
     return torch.cat(ids, dim=-1)

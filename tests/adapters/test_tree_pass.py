@@ -116,7 +116,7 @@ def test_a_hook_on_any_part_of_a_tree_is_called(part, grown):
 
 def test_a_counter_of_operations_finds_those_of_the_gates_at_the_gates(grown):
     layer, x = build("smore", {"r": 2}), example()
-    with FlopCounterMode(layer, display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         layer(x)
     counts = counter.get_flop_counts()
     assert not grown and all(sum(counts[f"Smore.gates.{place}"].values()) for place in range(2))
