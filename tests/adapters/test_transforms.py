@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap
 
+from moe_analysis import adapters
 from moe_analysis.adapters import Adapter, RoutingContext
 from moe_analysis.adapters.fused import fusible
 from moe_analysis.adapters.transforms import transformed
@@ -23,7 +26,21 @@ RESCALED = [
     ("moelora", {"r": 2, "num_experts": 4, "top_k": 2, "gate": "switch", "gate_backward_power": 0.0}),
     ("momor", {"r": 2, "gate_backward_power": 0.5}),
 ]
-every_case = pytest.mark.parametrize("case", [*CASES, *RESCALED], ids=case_id)
+EVERY = [*CASES, *RESCALED]
+every_case = pytest.mark.parametrize("case", EVERY, ids=case_id)
+# to compile or export a layer takes a second: of each system only those that together run every line that any runs
+OF_SYSTEM = {name: [case for case in EVERY if case[0] == name] for name, _ in EVERY}
+ENOUGH = {
+    "moelora": (0, 1, 3, 4, 5, 6),
+    "sira": (0,),
+    "trex": (1, 2, 3, 5),
+    "hydralora": (0, 1),
+    "momor": (1, 3),
+    "smore": (0, 1, 2, 6, 8, 9),
+}
+TRACED = [cases[place] for name, cases in OF_SYSTEM.items() for place in ENOUGH.get(name, range(len(cases)))]
+traced_case = pytest.mark.parametrize("case", TRACED, ids=case_id)
+FOLDER = Path(adapters.__file__).parent
 Weights = dict[str, Tensor]
 
 
@@ -197,7 +214,32 @@ def test_many_gradients_at_once_are_the_gradients_one_by_one(case, fused):
         assert_same([grads[place] for grads in together], pull(one))
 
 
-@every_case
+def lines_run(case) -> set[tuple[str, int]]:
+    """The lines of the adapters that a pass forward and backward runs."""
+    loss, x, lines = Loss(build(*case).train(case[1].get("gate") != "noisy_topk")), example(), set()
+
+    def look(frame, event, _):
+        if Path(frame.f_code.co_filename).parent == FOLDER and event == "line":
+            lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        gradients(loss, x, context_for(loss.layer.config))
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("system", ENOUGH)
+def test_the_traced_configurations_of_a_system_run_every_line_that_any_runs(system):
+    left_out = [case for case in OF_SYSTEM[system] if case not in TRACED]
+    run = set().union(*(lines_run(case) for case in TRACED if case[0] == system))
+    assert run and set().union(*map(lines_run, left_out)) <= run
+
+
+@traced_case
 def test_it_compiles_as_one_graph(case):
     torch._dynamo.reset()
     noisy = case[1].get("gate") == "noisy_topk"
@@ -223,7 +265,7 @@ def test_hooks_have_their_effect_in_a_compiled_layer_too(part):
     assert_same([torch.compile(Update(layer, RoutingContext()), fullgraph=True, backend="aot_eager")(x)], [expected])
 
 
-@every_case
+@traced_case
 def test_it_exports_with_its_context_for_any_batch(case):
     layer, x = build(*case), example()
     context = context_for(layer.config)
