@@ -29,7 +29,7 @@ def _(case: Case) -> None:
 
 @situation("`torch.compile` of one layer, called with the context of two passes")
 def _(case: Case) -> None:
-    model = case.model(llama(use_cache=False))
+    model = case.model(llama(use_cache=False, num_hidden_layers=1))
     right = [model(**case.batch(seed=seed)).logits for seed in (0, 1)]
     torch._dynamo.reset()
     for block in model.get_base_model().model.layers:
