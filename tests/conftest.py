@@ -41,7 +41,7 @@ LONG = (
     "adapters/test_shapes.py",
     "run_comparison/test_comparison.py",
 )
-MUCH = 150_000  # objects; a full collection of as many takes a tenth of a second
+MUCH = 40_000  # objects; a full collection of as many takes a fiftieth of a second
 # every checkpoint of a run has a card, whose form is a template that PEFT compiles anew
 jinja2.Environment.compile = lru_cache(maxsize=64)(jinja2.Environment.compile)
 
