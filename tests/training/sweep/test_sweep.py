@@ -98,12 +98,12 @@ def test_a_sweep_gives_the_runs_in_order_as_one_process_would_train_them(undistu
         pd.testing.assert_frame_equal(undisturbed.runs[number].history, alone, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "per_job"), [("dask", 1), ("submitit", 3)])
+@pytest.mark.parametrize(("kind", "workers", "per_job"), [("dask", 1, 1), ("submitit", 2, 3)])
 def test_a_dask_cluster_and_a_job_queue_give_the_histories_of_the_process_pool(
-    undisturbed, configs, out: Path, kind: str, per_job: int
+    undisturbed, configs, out: Path, kind: str, workers: int, per_job: int
 ) -> None:
     half = slice(3, 9)  # three runs of each system
-    with open_executor(kind, out, workers=2, slurm={"timeout_min": 10}) as (executor, limit):
+    with open_executor(kind, out, workers=workers, slurm={"timeout_min": 10}) as (executor, limit):
         done = sweep(configs[half], out, executor, limit, per_job=per_job)
     assert_same_runs(done, undisturbed.runs[half])
 
