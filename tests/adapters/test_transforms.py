@@ -21,6 +21,9 @@ from moe_analysis.adapters.transforms import transformed
 
 from .cases import BATCH, CASES, IN, OUT, build, case_id, context_for, example
 
+# what vmap warns of when it has no rule for an operation and runs a loop over the inputs
+pytestmark = pytest.mark.filterwarnings("error:There is a performance drop")
+
 RESCALED = [
     ("moelora", {"r": 2, "num_experts": 4, "top_k": 2, "gate_backward_power": 0.5}),
     ("moelora", {"r": 2, "num_experts": 4, "top_k": 2, "gate": "switch", "gate_backward_power": 0.0}),
